@@ -1,0 +1,4 @@
+//! The programs, one concern a file.
+
+mod open;
+mod process;
