@@ -57,7 +57,10 @@ pub fn text(command: &Command) -> String {
     // Search paths are long and say nothing.
     let set = command.get_envs().filter(|(name, _)| *name != "PATH");
     let set = set.filter_map(|(name, value)| Some(format!("{}={}", name.display(), quoted(value?))));
-    let words = [command.get_program()].into_iter().chain(command.get_args()).map(quoted);
+    // The cargo that runs us is given by its whole path, which nobody types.
+    let program = command.get_program();
+    let program = if program == place::cargo() { OsStr::new("cargo") } else { program };
+    let words = [program].into_iter().chain(command.get_args()).map(quoted);
     set.chain(words).collect::<Vec<_>>().join(" ")
 }
 
