@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: parses, dispatches, and turns the end into an exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    watcher::cli::main()
+}
