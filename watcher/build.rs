@@ -12,6 +12,7 @@ use std::{
 };
 
 use bpf_tools::{BpfTools, PROGRAM};
+use object::build::elf::{Builder, SectionData};
 
 const REMEDY: &str = "run `cargo xtask setup`";
 
@@ -59,8 +60,31 @@ fn build() -> Result<(), String> {
     }
     let target = if endian == "big" { "bpfeb-unknown-none" } else { "bpfel-unknown-none" };
     let object = target_dir.join(target).join("release").join(PROGRAM);
-    fs::copy(&object, out_dir.join(PROGRAM)).map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
-    Ok(())
+    let program = fs::read(&object).map_err(|error| format!("cannot read {}: {error}", object.display()))?;
+    let program =
+        without_debug_info(&program).map_err(|error| format!("cannot strip {}: {error}", object.display()))?;
+    fs::write(out_dir.join(PROGRAM), program).map_err(|error| format!("cannot write to OUT_DIR: {error}"))
+}
+
+/// BTF is made from the debug information, which is six times the size of all the rest and of no use after: it would
+/// only make the sensor's binary larger and its start slower.
+fn without_debug_info(program: &[u8]) -> Result<Vec<u8>, object::build::Error> {
+    let mut builder = Builder::read(program)?;
+    for section in &mut builder.sections {
+        if section.name.starts_with(b".debug") || section.name.starts_with(b".rel.debug") {
+            section.delete = true;
+        }
+    }
+    builder.delete_orphans();
+    // LLVM keeps the sections' names among the symbols'; the writer wants a table for them.
+    let names = builder.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    builder.write(&mut stripped)?;
+    Ok(stripped)
 }
 
 fn variable(name: &str) -> Result<String, String> {
