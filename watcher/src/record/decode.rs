@@ -85,7 +85,6 @@ fn open(bytes: &[u8]) -> Result<OpenEvent, DecodeError> {
         dirfd: fixed.dirfd,
         cgroup_id: fixed.cgroup_id,
         start_time: Time(fixed.start_time_ns),
-        syscall: fixed.syscall,
         comm: Comm::new(fixed.comm),
         sapi: Sapi::from_raw(fixed.sapi.into()),
         resolution: if path.is_some() { resolution } else { Resolution::Unresolved },

@@ -35,7 +35,6 @@ pub struct OpenEvent {
     pub cgroup_id: u64,
     /// Start of the process: with the pid, its identity.
     pub start_time: Time,
-    pub syscall: u32,
     pub comm: Comm,
     pub sapi: Sapi,
     pub resolution: Resolution,

@@ -1,5 +1,6 @@
 //! Records made by hand, for tests and benchmarks: what the kernel side would write, and dice to damage it with.
 
+use bytemuck::Zeroable as _;
 use watcher_ebpf::{
     ABI_VERSION,
     config::sapi,
@@ -27,7 +28,6 @@ impl OpenSample {
             count: 1,
             cgroup_id: 1,
             start_time_ns: 500_000_000,
-            open_flags: 0,
             errno: 2,
             pid: 1_234,
             tid: 1_234,
@@ -36,17 +36,10 @@ impl OpenSample {
             fsuid: 33,
             fsgid: 33,
             dirfd: -100,
-            flags: 0,
-            name_len_bytes: 0,
-            base_len_bytes: 0,
-            name_offset_bytes: 0,
-            base_offset_bytes: 0,
-            syscall: 257,
             comm,
             resolution: resolution::ABSOLUTE,
             sapi: sapi::APACHE,
-            reserved: 0,
-            reserved_too: 0,
+            ..OpenRecord::zeroed()
         };
         Self { record, name, base: Vec::new() }
     }
@@ -138,7 +131,7 @@ pub fn process(change: u32, exit_status: u32) -> Vec<u8> {
         exit_status,
         comm: *b"apache2\0\0\0\0\0\0\0\0\0",
         sapi: sapi::APACHE.into(),
-        reserved: 0,
+        ..ProcessRecord::zeroed()
     };
     bytemuck::bytes_of(&record).to_vec()
 }

@@ -79,7 +79,7 @@ impl<W: Write> Human<W> {
         }
         self.labelled("seen", &seen(finding));
         if let Some(suggestion) = &finding.suggestion {
-            self.labelled("meant?", &format!("{} ({})", visible(&suggestion.path), suggestion.reason));
+            self.labelled("meant", &format!("{} ({})", visible(&suggestion.path), suggestion.reason));
         }
         self.line("");
     }
@@ -109,11 +109,11 @@ impl<W: Write> Human<W> {
         let findings = if summary.open_findings == 1 { "finding" } else { "findings" };
         let mut parts = vec![format!("{} {findings} open", thousands(summary.open_findings))];
         let grown = summary.grown.iter().filter(|(_, count)| **count > 0);
-        parts.extend(grown.map(|(category, count)| format!("{} {}", thousands(*count), category.title())));
+        parts.extend(grown.map(|(category, count)| format!("{} {} times", category.title(), thousands(*count))));
         if summary.quiet > 0 {
-            parts.push(format!("{} harmless, not shown", thousands(summary.quiet)));
+            parts.push(format!("{} harmless opens not shown", thousands(summary.quiet)));
         }
-        for (at, line) in wrap(&parts.join(", "), WIDTH - time.len() - 2).iter().enumerate() {
+        for (at, line) in wrap(&parts.join("; "), WIDTH - time.len() - 2).iter().enumerate() {
             let time = if at == 0 { time.as_str() } else { "        " };
             self.line(&format!("{time}  {line}"));
         }
