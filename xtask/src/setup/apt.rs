@@ -77,7 +77,7 @@ pub fn is_root() -> bool {
 }
 
 /// Installed packages that match the pattern.
-pub fn installed(pattern: &str) -> Vec<String> {
+fn installed(pattern: &str) -> Vec<String> {
     let mut query = Command::new("dpkg-query");
     query.args(["--show", "--showformat", "${db:Status-Abbrev} ${Package}\n", pattern]);
     let answer = shell::read(&mut query).unwrap_or_default();

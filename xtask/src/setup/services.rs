@@ -1,6 +1,6 @@
 //! Packages of servers start them and enable them at boot; a machine that only builds and tests wants neither.
 
-use std::{fs, io, path::Path, process::Command};
+use std::{collections::BTreeSet, fs, io, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -11,24 +11,26 @@ use crate::shell;
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const REFUSE: &str = "#!/bin/sh\n# Written by the watcher project while it installs packages.\nexit 101\n";
 
-/// Packages whose service would start at boot.
-const SERVERS: &[&str] = &["apache2", "mariadb-server", "php[0-9]*-fpm"];
-
 /// Runs `install` so that it starts no service, and leaves none enabled that was not there before.
 pub fn kept_stopped(install: impl FnOnce() -> Result<()>) -> Result<()> {
-    let before = servers();
+    let before = enabled();
     let policy = Policy::refuse()?;
     let done = install();
     policy.restore()?;
-    for package in servers().iter().filter(|package| !before.contains(package)) {
-        let service = package.strip_suffix("-server").unwrap_or(package);
+    for service in enabled().difference(&before) {
         shell::run(apt::as_root("update-rc.d").args([service, "disable"]))?;
     }
     done
 }
 
-fn servers() -> Vec<String> {
-    SERVERS.iter().flat_map(|pattern| apt::installed(pattern)).collect()
+/// What starts at boot. Debian links it here on systemd too, and `update-rc.d` keeps both in step.
+fn enabled() -> BTreeSet<String> {
+    let links = fs::read_dir("/etc/rc3.d").into_iter().flatten().flatten();
+    let names = links.filter_map(|link| link.file_name().into_string().ok());
+    // `S01apache2`: started, with its order.
+    names
+        .filter_map(|name| Some(name.strip_prefix('S')?.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned()))
+        .collect()
 }
 
 /// The machine's policy before ours took its place.
