@@ -7,6 +7,7 @@ mod bpf_tools;
 mod build_run;
 mod ci;
 mod kernels;
+mod php_roots;
 mod place;
 mod setup;
 mod shell;

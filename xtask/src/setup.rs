@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     bpf_tools::{BpfTools, Compiler, Linker},
-    place, shell,
+    php_roots, place, shell,
 };
 use apt::Package;
 
@@ -76,6 +76,7 @@ pub fn install(scope: Scope) -> Result<()> {
     bpf_tool_chain()?;
     if scope == Scope::Tests {
         apt::install(TESTS)?;
+        php_roots::install()?;
     }
     Ok(())
 }

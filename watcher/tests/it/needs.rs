@@ -17,6 +17,8 @@ pub enum Need {
     Fpm,
     MariaDb,
     WordPress,
+    /// Another release's Apache and PHP, unpacked in the cache.
+    Php(&'static str),
     Strace,
     Curl,
     OpenSsl,
@@ -57,6 +59,10 @@ fn probe(need: Need) -> Option<String> {
         Need::Fpm => file(&php.fpm),
         Need::MariaDb => command("mariadbd").or_else(|| command("mariadb-install-db")),
         Need::WordPress => file(Path::new(wordpress::SOURCE)).or_else(|| file(&php.cli)),
+        Need::Php(version) => Php::version(version).root.and_then(|root| {
+            (!root.join("complete").exists())
+                .then(|| format!("needs PHP {version}: run cargo xtask setup --tests as root"))
+        }),
         Need::Strace => command("strace"),
         Need::Curl => command("curl"),
         Need::OpenSsl => command("openssl"),

@@ -165,7 +165,8 @@ fn settings() -> Vec<Form> {
             .status(200),
         // PHP 8 throws, and the application may go on.
         Form::new("caught", "<?php\ntry {\n    require __DIR__ . '/gone.php';\n} catch (Error $e) {\n    echo 'fallback';\n}")
-            .misses(GONE, "require", SCRIPT, 3),
+            .since("8.0")
+        .misses(GONE, "require", SCRIPT, 3),
     ]
 }
 

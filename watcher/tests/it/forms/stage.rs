@@ -10,31 +10,47 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use super::rows;
 use crate::sensor::{Line, Watcher};
 use crate::servers::apache::{Apache, Sapi, Setup};
+use crate::servers::php::{Php, SYSTEM};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mode {
+    pub php: &'static str,
     pub sapi: Sapi,
     pub opcache: bool,
 }
 
-pub const MODES: [Mode; 4] = [
-    Mode { sapi: Sapi::ModPhp, opcache: false },
-    Mode { sapi: Sapi::ModPhp, opcache: true },
-    Mode { sapi: Sapi::Fpm, opcache: false },
-    Mode { sapi: Sapi::Fpm, opcache: true },
+pub const MODES: [Mode; 8] = [
+    Mode { php: SYSTEM, sapi: Sapi::ModPhp, opcache: false },
+    Mode { php: SYSTEM, sapi: Sapi::ModPhp, opcache: true },
+    Mode { php: SYSTEM, sapi: Sapi::Fpm, opcache: false },
+    Mode { php: SYSTEM, sapi: Sapi::Fpm, opcache: true },
+    Mode { php: "7.4", sapi: Sapi::ModPhp, opcache: true },
+    Mode { php: "7.4", sapi: Sapi::Fpm, opcache: false },
+    Mode { php: "8.4", sapi: Sapi::ModPhp, opcache: false },
+    Mode { php: "8.4", sapi: Sapi::Fpm, opcache: true },
 ];
 
-static STAGES: [OnceLock<Result<Stage, String>>; 4] = [const { OnceLock::new() }; 4];
+static STAGES: [OnceLock<Result<Stage, String>>; MODES.len()] = [const { OnceLock::new() }; MODES.len()];
 
 impl Mode {
     pub fn name(self) -> String {
-        format!("{}::{}", self.sapi.name(), if self.opcache { "opcache" } else { "cold" })
+        let opcache = if self.opcache { "opcache" } else { "cold" };
+        format!("php{}::{}::{opcache}", self.php, self.sapi.name())
+    }
+
+    pub fn start(self) -> Result<Apache> {
+        Apache::start(&Setup {
+            php: Php::version(self.php),
+            tls: self.sapi == Sapi::Fpm,
+            ..Setup::new(self.sapi, self.opcache)
+        })
     }
 }
 
 /// What happened on a stage.
 #[derive(Debug)]
 pub struct Stage {
+    /// As the servers see it.
     pub docroot: PathBuf,
     /// By form.
     pub statuses: HashMap<&'static str, Vec<u16>>,
@@ -57,17 +73,17 @@ impl Stage {
 }
 
 fn play(mode: Mode) -> Result<Stage> {
-    let apache = Apache::start(&Setup { tls: mode.sapi == Sapi::Fpm, ..Setup::new(mode.sapi, mode.opcache) })?;
+    let apache = mode.start()?;
     let watcher = Watcher::on(&apache.pids())?;
     let mut statuses = HashMap::new();
-    for form in rows(mode.sapi) {
-        form.write(&apache.docroot().join(form.name), mode.sapi)?;
+    for form in rows(mode) {
+        form.write(&apache, mode.sapi)?;
         statuses.insert(form.name, form.request(&apache)?);
     }
     // No pause: the drain must bring every open and every count that is still on its way.
     let ended = watcher.terminate()?;
     ensure!(ended.status.code() == Some(0), "the sensor ended with {}: {}", ended.status, ended.stderr);
-    Ok(Stage { docroot: apache.docroot(), statuses, lines: ended.lines })
+    Ok(Stage { docroot: apache.docroot_inside(), statuses, lines: ended.lines })
 }
 
 /// Writes a file and the directories above it; an empty text writes none.

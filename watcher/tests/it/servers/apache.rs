@@ -78,12 +78,14 @@ pub struct Apache {
     address: SocketAddr,
     tls_port: u16,
     scratch: TempDir,
+    php: Php,
 }
 
 impl Apache {
     /// Starts on an empty document root, [`Apache::docroot`].
     pub fn start(setup: &Setup<'_>) -> Result<Self> {
-        let scratch = super::scratch("watcher-it-apache-")?;
+        let base = setup.php.outside(Path::new("/tmp"));
+        let scratch = super::scratch_in(&base, "watcher-it-apache-")?;
         let dir = scratch.path();
         for name in ["www", "run", "logs"] {
             fs::create_dir(dir.join(name))?;
@@ -95,18 +97,20 @@ impl Apache {
         };
         let (port, tls_port) = (free_port()?, free_port()?);
         let config = dir.join("apache2.conf");
-        fs::write(&config, configuration(setup, dir, port, tls_port, fpm.as_ref())?)?;
+        fs::write(&config, configuration(setup, &setup.php.inside(dir), port, tls_port)?)?;
         if setup.tls {
             certificate(dir)?;
         }
         let log = dir.join("logs/start.log");
         let mut command = setup.launcher();
-        command.arg("/usr/sbin/apache2").arg("-d").arg(dir).arg("-f").arg(&config).arg("-DFOREGROUND");
+        setup.php.enter(&mut command);
+        command.arg("/usr/sbin/apache2").arg("-d").arg(setup.php.inside(dir));
+        command.arg("-f").arg(setup.php.inside(&config)).arg("-DFOREGROUND");
         command.env("PHP_INI_SCAN_DIR", "");
         let mut server = Server::start("apache2", &mut command, &log, Signal::TERM)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         server.wait_ready(Duration::from_secs(20), &log, || TcpStream::connect(address).is_ok())?;
-        Ok(Self { server, fpm, address, tls_port, scratch })
+        Ok(Self { server, fpm, address, tls_port, scratch, php: setup.php.clone() })
     }
 
     pub fn pid(&self) -> u32 {
@@ -124,6 +128,11 @@ impl Apache {
 
     pub fn docroot(&self) -> PathBuf {
         self.scratch.path().join("www")
+    }
+
+    /// The document root as the servers see it.
+    pub fn docroot_inside(&self) -> PathBuf {
+        self.php.inside(&self.docroot())
     }
 
     pub fn connect(&self) -> Result<Connection> {
@@ -183,11 +192,12 @@ fn certificate(dir: &Path) -> Result<()> {
     process::run(&mut command).map(|_| ())
 }
 
-fn configuration(setup: &Setup<'_>, dir: &Path, port: u16, tls_port: u16, fpm: Option<&Fpm>) -> Result<String> {
+/// `dir` is the scratch directory as the server sees it.
+fn configuration(setup: &Setup<'_>, dir: &Path, port: u16, tls_port: u16) -> Result<String> {
     let mut modules = vec!["authz_core", "authn_core", "authn_file", "auth_basic", "authz_user", "dir", "mime", "env"];
     modules.extend(["rewrite", "setenvif", "alias"]);
     modules.push(if setup.sapi == Sapi::Fpm { "mpm_event" } else { "mpm_prefork" });
-    if fpm.is_some() {
+    if setup.sapi == Sapi::Fpm {
         modules.extend(["proxy", "proxy_fcgi"]);
     }
     if setup.tls {
@@ -202,27 +212,28 @@ fn configuration(setup: &Setup<'_>, dir: &Path, port: u16, tls_port: u16, fpm: O
     writeln!(
         text,
         "ServerRoot {dir}\nDefaultRuntimeDir {dir}/run\nPidFile {dir}/run/apache2.pid\n\
-         Listen 127.0.0.1:{port}\nServerName localhost\nUser www-data\nGroup www-data\nTypesConfig /etc/mime.types\n\
+         Listen 127.0.0.1:{port}\nServerName localhost\nUser www-data\nGroup www-data\nTypesConfig {types}\n\
          ErrorLog {dir}/logs/error.log\nLogLevel warn\nLogFormat \"%H %m %U %>s\" short\n\
          CustomLog {dir}/logs/access.log short\nDirectoryIndex index.php index.html\nKeepAlive On\n\
          MaxKeepAliveRequests 0\nTimeout 30\nServerTokens Prod\n\
          <Directory {root}>\nAllowOverride All\nOptions FollowSymLinks\nRequire all granted\n</Directory>",
         root = root.display(),
+        types = if setup.php.root.is_some() { "/dev/null" } else { "/etc/mime.types" },
     )?;
-    match fpm {
+    match setup.sapi {
         // Three workers: enough that a request meets another worker than the last one.
-        None => writeln!(
+        Sapi::ModPhp => writeln!(
             text,
             "StartServers 3\nMinSpareServers 3\nMaxSpareServers 3\nMaxRequestWorkers 8\n\
-             LoadModule php_module {module}\nPHPIniDir {dir}\n\
+             LoadModule {name} {module}\nPHPIniDir {dir}\n\
              <FilesMatch \"\\.php$\">\nSetHandler application/x-httpd-php\n</FilesMatch>",
+            name = setup.php.module_name,
             module = setup.php.module.display(),
         )?,
-        Some(fpm) => writeln!(
+        Sapi::Fpm => writeln!(
             text,
             "StartServers 1\nThreadsPerChild 8\nMaxRequestWorkers 16\n\
-             <FilesMatch \"\\.php$\">\nSetHandler \"proxy:unix:{socket}|fcgi://localhost\"\n</FilesMatch>",
-            socket = fpm.socket.display(),
+             <FilesMatch \"\\.php$\">\nSetHandler \"proxy:unix:{dir}/fpm.sock|fcgi://localhost\"\n</FilesMatch>",
         )?,
     }
     writeln!(text, "{}", setup.extra)?;
