@@ -44,7 +44,7 @@ pub fn trial(name: impl Into<String>, needs: &[Need], body: impl FnOnce() -> Res
 }
 
 /// Why this machine does not meet a need.
-fn missing(need: Need) -> Option<String> {
+pub fn missing(need: Need) -> Option<String> {
     static ANSWERS: OnceLock<Mutex<HashMap<Need, Option<String>>>> = OnceLock::new();
     let mut answers = ANSWERS.get_or_init(Mutex::default).lock().ok()?;
     answers.entry(need).or_insert_with(|| probe(need)).clone()
