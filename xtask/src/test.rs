@@ -22,7 +22,8 @@ pub struct Args {
 }
 
 /// Tests that may be skipped on CI: a part of the name, and why it cannot run there.
-const EXPECTED_SKIPS: &[(&str, &str)] = &[];
+const EXPECTED_SKIPS: &[(&str, &str)] =
+    &[("needs a sensor that reads PHP's state", "the causes that only PHP's own state tells are not yet read")];
 
 pub fn run(args: &Args) -> Result<()> {
     let phases: &[Phase] = if args.phases.is_empty() { Phase::ALL } else { &args.phases };
