@@ -42,8 +42,7 @@ pub struct Open {
     pub name_len: u32,
     pub resolution: u8,
     pub sapi: u8,
-    pub syscall: u32,
-    pub base: Option<Location>,
+    pub base: Location,
     pub root: Location,
 }
 
@@ -65,7 +64,7 @@ struct Long {
 /// Sends the record of an open; false where the ring has no place.
 #[inline(always)]
 pub fn open(open: &Open) -> bool {
-    let sent = if open.base.is_none() && open.name_len < NAME_SHORT as u32 { short(open) } else { long(open) };
+    let sent = if open.base == path::NOWHERE && open.name_len < NAME_SHORT as u32 { short(open) } else { long(open) };
     count(if sent { Counter::Emitted } else { Counter::RingFull });
     sent
 }
@@ -93,9 +92,10 @@ fn long(open: &Open) -> bool {
     // SAFETY: the reservation holds a Long; name and base are written within their fields.
     unsafe {
         let (len, flags) = copy_name((&raw mut (*record).name).cast(), PATH_MAX as u32, open);
-        let (base_len, base_flags) = match open.base {
-            Some(base) => path::walk((&raw mut (*record).base).cast(), base, open.root),
-            None => (0, 0),
+        let (base_len, base_flags) = if open.base == path::NOWHERE {
+            (0, 0)
+        } else {
+            path::walk((&raw mut (*record).base).cast(), open.base, open.root)
         };
         if base_flags & flag::BASE_TRUNCATED != 0 {
             count(Counter::BaseTruncated);
@@ -142,10 +142,11 @@ unsafe fn write_fixed(record: *mut OpenRecord, open: &Open, len_bytes: u32, name
         (&raw mut (*record).flags).write(open.flags | flags);
         (&raw mut (*record).name_len_bytes).write(name_len);
         (&raw mut (*record).name_offset_bytes).write(size_of::<OpenRecord>() as u32);
-        (&raw mut (*record).syscall).write(open.syscall);
+        (&raw mut (*record).syscall).write(open.arguments.syscall);
         (&raw mut (*record).resolution).write(open.resolution);
         (&raw mut (*record).sapi).write(open.sapi);
-        (&raw mut (*record).reserved).write([0; 6]);
+        (&raw mut (*record).reserved).write(0);
+        (&raw mut (*record).reserved_too).write(0);
         task::write_identity(record);
     }
 }

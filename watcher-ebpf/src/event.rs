@@ -136,7 +136,8 @@ pub struct OpenRecord {
     pub resolution: u8,
     /// One of [`crate::config::sapi`].
     pub sapi: u8,
-    pub reserved: [u8; 6],
+    pub reserved: u16,
+    pub reserved_too: u32,
 }
 
 /// Growth of a known key: emitted at most once a second for each, with the cumulative count.

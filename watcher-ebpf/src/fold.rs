@@ -1,5 +1,7 @@
 //! Folding: the key of a failing open, and the table of those already reported.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::generated;
 use watcher_ebpf::{
     event::{Fold, FoldKey, PATH_MAX},
@@ -29,42 +31,59 @@ pub struct Name {
 #[inline(always)]
 pub fn hash_name(address: u64, mut state: [u64; 2]) -> Name {
     let mut first = 0u8;
-    let mut len = 0u32;
+    let mut len = 0u64;
+    let mut unreadable = false;
     for chunk in 0..CHUNKS {
-        let mut words = [0u64; CHUNK / 8];
+        // Not zeroed: the helper fills it as far as the name goes, and the last word is masked.
+        let mut words = MaybeUninit::<[u64; CHUNK / 8]>::uninit();
         // SAFETY: the buffer has CHUNK bytes; the helper checks the user address.
         let n = unsafe {
-            generated::bpf_probe_read_user_str(
-                (&raw mut words).cast(),
-                CHUNK as u32,
-                (address + u64::from(len)) as *const _,
-            )
+            generated::bpf_probe_read_user_str(words.as_mut_ptr().cast(), CHUNK as u32, (address + len) as *const _)
         };
         if n < 1 || n > CHUNK as i64 {
-            return Name { first, len, unreadable: true, state };
+            unreadable = true;
+            break;
         }
+        // SAFETY: to the verifier the helper has written all of it.
+        let words = unsafe { words.assume_init_ref() };
         if chunk == 0 {
             first = words[0] as u8;
         }
-        let used = (n as usize + 7) / 8;
+        let whole = forget(n as u64 >> 3, state[0]);
         for (i, word) in words.iter().enumerate() {
-            if i >= used {
+            if i as u64 >= whole {
+                // The bytes of the name in this word; none where it ends at a word's end.
+                let rest = (n as u64 & 7) * 8;
+                state = mix(state, word & ((1 << rest) - 1));
                 break;
             }
             state = mix(state, *word);
         }
-        len += n as u32 - 1;
+        len = forget(len + n as u64 - 1, state[0]);
         if n < CHUNK as i64 {
             break;
         }
     }
-    Name { first, len, unreadable: false, state }
+    let len = if len > PATH_MAX as u64 { PATH_MAX as u32 } else { len as u32 };
+    Name { first, len, unreadable, state }
+}
+
+/// The same value, of which the verifier knows nothing any more. It would follow every length that a loop can end
+/// with through the whole rest of the program, and give up at a million instructions.
+#[inline(always)]
+pub fn forget(value: u64, other: u64) -> u64 {
+    let mut out = value;
+    // SAFETY: two exclusive ors with the same register leave the value as it was.
+    unsafe {
+        core::arch::asm!("{out} ^= {other}", "{out} ^= {other}", out = inout(reg) out, other = in(reg) other, options(nomem, nostack, pure));
+    }
+    out
 }
 
 /// What is to be done about a failing open.
 pub enum Sighting {
-    /// Emit the whole record, with this count; on success mark the fold.
-    New { count: u64, fold: Option<*mut Fold> },
+    /// Emit the whole record, with this count; on success [`mark`] the key if it has a place.
+    New { count: u64, folded: bool },
     /// Emit the growth.
     Grown { count: u64 },
     /// Nothing: it is counted.
@@ -87,7 +106,7 @@ pub fn sight(key: &FoldKey, now_ns: u64) -> Sighting {
         Some(fold) => fold_into(fold, now_ns),
         None => {
             count(Counter::FoldFull);
-            Sighting::New { count: 1, fold: None }
+            Sighting::New { count: 1, folded: false }
         }
     }
 }
@@ -100,7 +119,7 @@ fn fold_into(fold: *mut Fold, now_ns: u64) -> Sighting {
         atomic_add(&raw mut (*fold).count, 1);
         let so_far = (&raw const (*fold).count).read_volatile();
         if (&raw const (*fold).reported).read_volatile() == 0 {
-            return Sighting::New { count: so_far, fold: Some(fold) };
+            return Sighting::New { count: so_far, folded: true };
         }
         count(Counter::Folded);
         if now_ns.wrapping_sub((&raw const (*fold).reported_ns).read_volatile()) < REPORT_EVERY_NS {
@@ -111,17 +130,16 @@ fn fold_into(fold: *mut Fold, now_ns: u64) -> Sighting {
     }
 }
 
-/// Marks a fold as reported.
-///
-/// # Safety
-///
-/// `fold` comes from [`Sighting::New`] of this run.
+/// Marks a key as reported. Looks it up again: holding the pointer over the emission would double what the verifier
+/// has to follow there, and this happens once for each key.
 #[inline(always)]
-pub unsafe fn mark(fold: *mut Fold, now_ns: u64) {
-    // SAFETY: as the caller says.
-    unsafe {
-        (&raw mut (*fold).reported_ns).write_volatile(now_ns);
-        (&raw mut (*fold).reported).write_volatile(1);
+pub fn mark(key: &FoldKey, now_ns: u64) {
+    if let Some(fold) = FOLDS.get_ptr_mut(key) {
+        // SAFETY: the pointer comes from the map and is valid while the program runs; races as in `fold_into`.
+        unsafe {
+            (&raw mut (*fold).reported_ns).write_volatile(now_ns);
+            (&raw mut (*fold).reported).write_volatile(1);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{HashMap, PerCpuArray, RingBuf},
+    maps::{HashMap, PerCpuArray, ProgramArray, RingBuf},
 };
 use watcher_ebpf::{
     config::Watched,
@@ -34,3 +34,7 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(COUNTERS_L
 /// One slot per sapi and errno, per CPU: the exact totals, whatever else is lost.
 #[map]
 pub static TOTALS: PerCpuArray<u64> = PerCpuArray::with_max_entries(TOTALS_LEN, 0);
+
+/// The program that the fexit entries tail-call.
+#[map]
+pub static HANDLERS: ProgramArray = ProgramArray::with_max_entries(1, 0);

@@ -14,14 +14,17 @@ pub const TOTALS: &str = "TOTALS";
 pub const CONFIG: &str = "CONFIG";
 
 /// The system calls that every rung hooks, by the kernel's name: the first is required, the others exist where the
-/// architecture has them. Each rung has a program of its own for each: `fexit_openat`, `kretprobe_open`, …
+/// architecture has them.
 pub const SYSCALLS: [&str; 4] = ["openat", "open", "openat2", "creat"];
-/// Prefix of the fexit rung's programs.
-pub const FEXIT: &str = "fexit";
-/// Prefix of the kprobe rung's programs.
-pub const KRETPROBE: &str = "kretprobe";
-/// Prefix of the tracepoint rung's programs.
-pub const TRACEPOINT: &str = "tracepoint";
+/// Entries of the fexit rung, one for each of [`SYSCALLS`].
+pub const FEXIT: [&str; 4] = ["fexit_openat", "fexit_open", "fexit_openat2", "fexit_creat"];
+/// The program that they tail-call, and the array that it stands in.
+pub const FEXIT_HANDLER: &str = "fexit_failed";
+pub const HANDLERS: &str = "HANDLERS";
+/// The program of the kprobe rung, attached to the return of each of [`SYSCALLS`].
+pub const KRETPROBE: &str = "kretprobe_failed";
+/// The program of the tracepoint rung, attached to the exit of each of [`SYSCALLS`].
+pub const TRACEPOINT: &str = "tracepoint_failed";
 /// Raw tracepoints that keep the watched set: program and tracepoint.
 pub const PROCESS: [(&str, &str); 3] = [
     ("process_fork", "sched_process_fork"),

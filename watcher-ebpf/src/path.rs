@@ -7,12 +7,13 @@ use aya_ebpf::helpers::generated;
 use watcher_ebpf::event::{COMPONENT_MAX, DEPTH_MAX, flag, resolution};
 
 use crate::{
+    fold::forget,
     settings::setting,
-    task::{self, AT_FDCWD, kernel},
+    task::{self, AT_FDCWD, field, kernel},
 };
 
 /// A `struct path`: where a directory entry stands in the tree of mounts.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Location {
     /// Address of the `vfsmount`.
     pub mount: u64,
@@ -20,62 +21,65 @@ pub struct Location {
     pub dentry: u64,
 }
 
+/// No location.
+pub const NOWHERE: Location = Location { mount: 0, dentry: 0 };
+
+impl Location {
+    /// The same, of which the verifier knows nothing: else it follows "no location" and any other apart.
+    #[inline(always)]
+    pub fn forget(self, other: u64) -> Self {
+        Self { mount: forget(self.mount, other), dentry: forget(self.dentry, other) }
+    }
+}
+
 /// Reads a `struct path`. Its two fields can stand in either order (`__randomize_layout`).
 #[inline(always)]
-fn location(address: u64) -> Option<Location> {
-    let fields: [u64; 2] = kernel(address)?;
-    Some(if setting!(offsets.path_mnt) == 0 {
+fn location(fields: [u64; 2]) -> Location {
+    if setting!(offsets.path_mnt) == 0 {
         Location { mount: fields[0], dentry: fields[1] }
     } else {
         Location { mount: fields[1], dentry: fields[0] }
-    })
+    }
 }
 
-/// Root directory of the current process.
+/// Root directory of the current process; [`NOWHERE`] where it cannot be read.
 #[inline(always)]
-pub fn root() -> Option<Location> {
-    location(fs()? + u64::from(setting!(offsets.fs_root)))
+pub fn root() -> Location {
+    let fs: u64 = field!(task::current(), task_fs);
+    location(field!(fs, fs_root))
 }
 
+/// Where a name starts from: how it is resolved, and the base directory of a relative one. No base is [`NOWHERE`]
+/// rather than `None`, whose undefined payload the compiler would read on the way to the hash.
 #[inline(always)]
-fn fs() -> Option<u64> {
-    kernel(task::current() + u64::from(setting!(offsets.task_fs)))
-}
-
-/// Where a name starts from: how it is resolved, and the base directory of a relative one.
-#[inline(always)]
-pub fn base(dirfd: i32, first: u8) -> (u8, Option<Location>) {
+pub fn base(dirfd: i32, first: u8) -> (u8, Location) {
     if first == b'/' {
-        return (resolution::ABSOLUTE, None);
+        return (resolution::ABSOLUTE, NOWHERE);
     }
     let (how, at) =
         if dirfd == AT_FDCWD { (resolution::CWD, working_directory()) } else { (resolution::DIRFD, opened(dirfd)) };
-    match at {
-        Some(at) => (how, Some(at)),
-        None => (resolution::UNRESOLVED, None),
-    }
+    if at.dentry == 0 { (resolution::UNRESOLVED, NOWHERE) } else { (how, at) }
 }
 
 #[inline(always)]
-fn working_directory() -> Option<Location> {
-    location(fs()? + u64::from(setting!(offsets.fs_pwd)))
+fn working_directory() -> Location {
+    let fs: u64 = field!(task::current(), task_fs);
+    location(field!(fs, fs_pwd))
 }
 
 /// Where descriptor `fd` of the current process is open.
 #[inline(always)]
-fn opened(fd: i32) -> Option<Location> {
-    let files: u64 = kernel(task::current() + u64::from(setting!(offsets.task_files)))?;
-    let table: u64 = kernel(files + u64::from(setting!(offsets.files_fdt)))?;
-    let max: u32 = kernel(table + u64::from(setting!(offsets.fdt_max_fds)))?;
+fn opened(fd: i32) -> Location {
+    let files: u64 = field!(task::current(), task_files);
+    let table: u64 = field!(files, files_fdt);
+    let max: u32 = field!(table, fdt_max_fds);
     if fd < 0 || fd as u32 >= max {
-        return None;
+        return NOWHERE;
     }
-    let slots: u64 = kernel(table + u64::from(setting!(offsets.fdt_fd)))?;
-    let file: u64 = kernel(slots + fd as u64 * 8)?;
-    if file == 0 {
-        return None;
-    }
-    location(file + u64::from(setting!(offsets.file_path)))
+    let slots: u64 = field!(table, fdt_fd);
+    let file: u64 = kernel(slots.wrapping_add(fd as u64 * 8));
+    // A closed descriptor is a null pointer, at whose offset there is nothing to read.
+    location(field!(file, file_path))
 }
 
 /// Room for the components of a base: `PATH_MAX`, and one component of slack so that every write is in bounds.
@@ -90,78 +94,58 @@ pub const BASE_BYTES: usize = watcher_ebpf::event::PATH_MAX + COMPONENT_MAX;
 #[inline(always)]
 pub unsafe fn walk(to: *mut u8, from: Location, root: Location) -> (u32, u32) {
     let mut at = from;
-    let mut len = 0usize;
+    let mut len = 0u64;
     let mut flags = 0u32;
     if deleted(at.dentry) {
         flags |= flag::BASE_DELETED;
     }
+    let mut end = flag::BASE_TRUNCATED;
     for _ in 0..DEPTH_MAX {
         if at == root {
-            return (len as u32, flags);
+            end = 0;
+            break;
         }
-        match step(at) {
-            Step::Name(name, parent) => {
-                if len > BASE_BYTES - COMPONENT_MAX {
-                    return (len as u32, flags | flag::BASE_TRUNCATED);
-                }
-                // SAFETY: len is at most BASE_BYTES - COMPONENT_MAX, so COMPONENT_MAX bytes from there are in bounds.
-                let n = unsafe {
-                    generated::bpf_probe_read_kernel_str(to.add(len).cast(), COMPONENT_MAX as u32, name as *const _)
-                };
-                if n <= 0 || n > COMPONENT_MAX as i64 {
-                    return (len as u32, flags | flag::BASE_UNREADABLE);
-                }
-                len += n as usize;
-                at.dentry = parent;
+        let top: u64 = field!(at.mount, vfsmount_root);
+        if at.dentry == top {
+            // The top of a mounted tree: go on where it is mounted.
+            let mount = at.mount.wrapping_sub(u64::from(setting!(offsets.mount_mnt)));
+            let parent: u64 = field!(mount, mount_parent);
+            if parent == mount {
+                end = flag::BASE_UNREACHABLE;
+                break;
             }
-            Step::Mount(parent) => at = parent,
-            Step::Top => return (len as u32, flags | flag::BASE_UNREACHABLE),
-            Step::Unreadable => return (len as u32, flags | flag::BASE_UNREADABLE),
+            let mount_point = field!(mount, mount_mountpoint);
+            let mount = parent.wrapping_add(u64::from(setting!(offsets.mount_mnt)));
+            at = Location { mount, dentry: mount_point }.forget(len);
+            continue;
         }
-    }
-    (len as u32, flags | flag::BASE_TRUNCATED)
-}
-
-enum Step {
-    /// A component: address of its name, and its parent directory.
-    Name(u64, u64),
-    /// The top of a mounted tree: where it is mounted.
-    Mount(Location),
-    /// The top of everything.
-    Top,
-    Unreadable,
-}
-
-#[inline(always)]
-fn step(at: Location) -> Step {
-    try_step(at).unwrap_or(Step::Unreadable)
-}
-
-#[inline(always)]
-fn try_step(at: Location) -> Option<Step> {
-    let top: u64 = kernel(at.mount + u64::from(setting!(offsets.vfsmount_root)))?;
-    if at.dentry == top {
-        let mount = at.mount - u64::from(setting!(offsets.mount_mnt));
-        let parent: u64 = kernel(mount + u64::from(setting!(offsets.mount_parent)))?;
-        if parent == mount {
-            return Some(Step::Top);
+        let parent: u64 = field!(at.dentry, dentry_parent);
+        if parent == at.dentry {
+            end = flag::BASE_UNREACHABLE;
+            break;
         }
-        return Some(Step::Mount(Location {
-            mount: parent + u64::from(setting!(offsets.mount_mnt)),
-            dentry: kernel(mount + u64::from(setting!(offsets.mount_mountpoint)))?,
-        }));
+        if len > (BASE_BYTES - COMPONENT_MAX) as u64 {
+            break;
+        }
+        let name: u64 = field!(at.dentry, dentry_name);
+        // SAFETY: len is at most BASE_BYTES - COMPONENT_MAX, so COMPONENT_MAX bytes from there are in bounds.
+        let n = unsafe {
+            generated::bpf_probe_read_kernel_str(to.add(len as usize).cast(), COMPONENT_MAX as u32, name as *const _)
+        };
+        if n <= 0 || n > COMPONENT_MAX as i64 {
+            end = flag::BASE_UNREADABLE;
+            break;
+        }
+        len = forget(len + n as u64, parent);
+        at = Location { dentry: parent, ..at }.forget(len);
     }
-    let parent: u64 = kernel(at.dentry + u64::from(setting!(offsets.dentry_parent)))?;
-    if parent == at.dentry {
-        return Some(Step::Top);
-    }
-    Some(Step::Name(kernel(at.dentry + u64::from(setting!(offsets.dentry_name)))?, parent))
+    (len as u32, forget((flags | end).into(), root.dentry) as u32)
 }
 
 /// `d_unhashed` of include/linux/dcache.h, which `d_path` shows as "(deleted)".
 #[inline(always)]
 fn deleted(dentry: u64) -> bool {
-    let pprev = kernel::<u64>(dentry + u64::from(setting!(offsets.dentry_hash_pprev)));
-    let parent = kernel::<u64>(dentry + u64::from(setting!(offsets.dentry_parent)));
-    pprev == Some(0) && parent != Some(dentry)
+    let pprev: u64 = field!(dentry, dentry_hash_pprev);
+    let parent: u64 = field!(dentry, dentry_parent);
+    pprev == 0 && parent != dentry
 }

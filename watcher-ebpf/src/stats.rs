@@ -28,11 +28,13 @@ pub enum Counter {
     ProcessRingFull,
     /// System-call arguments that could not be found.
     RegsUnreadable,
+    /// Failing opens that found no program to handle them.
+    HandlerMissing,
 }
 
 impl Counter {
     /// All, in index order, with their names.
-    pub const ALL: [(Counter, &'static str); 12] = [
+    pub const ALL: [(Counter, &'static str); 13] = [
         (Counter::Seen, "seen"),
         (Counter::Emitted, "emitted"),
         (Counter::Folded, "folded"),
@@ -45,6 +47,7 @@ impl Counter {
         (Counter::BaseUnreadable, "base_unreadable"),
         (Counter::ProcessRingFull, "process_ring_full"),
         (Counter::RegsUnreadable, "arguments_unreadable"),
+        (Counter::HandlerMissing, "handler_missing"),
     ];
     /// Those that tell of a loss: everything but the three that tell of work done.
     pub fn is_loss(self) -> bool {

@@ -1,4 +1,4 @@
-//! The exit of the open system calls: a program for each rung and each of openat, open, openat2 and creat.
+//! The exit of the open system calls, on each rung.
 //!
 //! Hooks and prototypes, oldest (5.10) to newest (7.3) kernel alike:
 //! - fexit and kretprobe on `long __x64_sys_openat(const struct pt_regs *regs)` and its siblings (`__arm64_…`). The
@@ -11,6 +11,9 @@
 //! wrapper gets as its argument and `task_pt_regs` finds elsewhere, and the name is in memory that the kernel has just
 //! read. So a successful open costs one comparison on every rung, and nothing has to be kept between entry and exit.
 //!
+//! An fexit program is bound to its function at load, so four of them exist; each only looks at the result and
+//! tail-calls the one that does the work, which the verifier then reads once and not four times.
+//!
 //! Not seen: opens through io_uring, and 32-bit system calls on a 64-bit kernel. Neither Apache nor PHP does either.
 
 use aya_ebpf::{
@@ -22,56 +25,57 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use watcher_ebpf::{
     config::{CGROUPS_MAX, sapi, scope},
-    event::{FoldKey, PATH_MAX, flag, syscall},
+    event::{FoldKey, PATH_MAX, flag},
     filter::{failed_errno, mix},
     stats::Counter,
 };
 
 use crate::{
     emit::{self, count, count_total},
-    fold::{self, Sighting},
-    maps::WATCHED,
+    fold::{self, Sighting, forget},
+    maps::{HANDLERS, WATCHED},
     path,
     settings::setting,
     task,
 };
 
-/// The programs of one system call.
-macro_rules! programs {
-    ($call:expr, $fexit:ident, $kretprobe:ident, $tracepoint:ident) => {
+/// An entry of the fexit rung. The result follows the only argument; bpf_get_func_ret would need 5.17.
+macro_rules! fexit_entry {
+    ($name:ident) => {
         #[fexit]
-        pub fn $fexit(ctx: FExitContext) -> i32 {
-            // The result follows the only argument; bpf_get_func_ret would need 5.17.
-            match failed_errno(ctx.arg(1)) {
-                Some(errno) => failed::<{ $call }>(&ctx, errno, || Some(ctx.arg(0))),
-                None => 0,
+        pub fn $name(ctx: FExitContext) -> i32 {
+            if failed_errno(ctx.arg(1)).is_some() {
+                // SAFETY: the context is handed on as it came; the array holds programs of the same type.
+                let _ = unsafe { HANDLERS.tail_call(&ctx, 0) };
+                count(Counter::HandlerMissing);
             }
-        }
-
-        #[kretprobe]
-        pub fn $kretprobe(ctx: RetProbeContext) -> i32 {
-            match failed_errno(ctx.ret()) {
-                Some(errno) => failed::<{ $call }>(&ctx, errno, task::user_registers),
-                None => 0,
-            }
-        }
-
-        #[tracepoint]
-        pub fn $tracepoint(ctx: TracePointContext) -> i32 {
-            // SAFETY: offset 16 is the result in every sys_exit record (events/syscalls/*/format).
-            let ret = unsafe { ctx.as_ptr().cast::<u64>().add(2).read() };
-            match failed_errno(ret) {
-                Some(errno) => failed::<{ $call }>(&ctx, errno, task::user_registers),
-                None => 0,
-            }
+            0
         }
     };
 }
 
-programs!(syscall::OPENAT, fexit_openat, kretprobe_openat, tracepoint_openat);
-programs!(syscall::OPEN, fexit_open, kretprobe_open, tracepoint_open);
-programs!(syscall::OPENAT2, fexit_openat2, kretprobe_openat2, tracepoint_openat2);
-programs!(syscall::CREAT, fexit_creat, kretprobe_creat, tracepoint_creat);
+fexit_entry!(fexit_openat);
+fexit_entry!(fexit_open);
+fexit_entry!(fexit_openat2);
+fexit_entry!(fexit_creat);
+
+/// What the entries call; never attached itself.
+#[fexit]
+pub fn fexit_failed(ctx: FExitContext) -> i32 {
+    failed(&ctx, ctx.arg(1), || Some(ctx.arg(0)))
+}
+
+#[kretprobe]
+pub fn kretprobe_failed(ctx: RetProbeContext) -> i32 {
+    failed(&ctx, ctx.ret(), task::user_registers)
+}
+
+#[tracepoint]
+pub fn tracepoint_failed(ctx: TracePointContext) -> i32 {
+    // SAFETY: offset 16 is the result in every sys_exit record (events/syscalls/*/format).
+    let ret = unsafe { ctx.as_ptr().cast::<u64>().add(2).read() };
+    failed(&ctx, ret, task::user_registers)
+}
 
 /// Why a failing open in scope became no record.
 enum Loss {
@@ -79,13 +83,14 @@ enum Loss {
     Arguments,
 }
 
-/// Takes a failed open: decides scope, then hands on. Always 0: nothing looks at the result.
+/// Takes a finished open: did it fail, is it in scope; then hands on. Always 0: nothing looks at the result.
 #[inline(always)]
-fn failed<const CALL: u32>(ctx: &impl EbpfContext, errno: u32, registers: impl FnOnce() -> Option<u64>) -> i32 {
+fn failed(ctx: &impl EbpfContext, ret: u64, registers: impl FnOnce() -> Option<u64>) -> i32 {
+    let Some(errno) = failed_errno(ret) else { return 0 };
     let Some(sapi) = sapi_in_scope() else { return 0 };
     count(Counter::Seen);
     count_total(u32::from(sapi), errno);
-    match try_failed::<CALL>(ctx, errno, sapi, registers) {
+    match try_failed(ctx, errno, sapi, registers) {
         Ok(()) => {}
         Err(Loss::Arguments) => {
             count(Counter::RegsUnreadable);
@@ -96,13 +101,13 @@ fn failed<const CALL: u32>(ctx: &impl EbpfContext, errno: u32, registers: impl F
 }
 
 #[inline(always)]
-fn try_failed<const CALL: u32>(
+fn try_failed(
     ctx: &impl EbpfContext,
     errno: u32,
     sapi: u8,
     registers: impl FnOnce() -> Option<u64>,
 ) -> Result<(), Loss> {
-    let arguments = registers().and_then(task::arguments::<CALL>).ok_or(Loss::Arguments)?;
+    let arguments = registers().and_then(task::arguments).ok_or(Loss::Arguments)?;
     let time_ns = task::now_ns();
     let name = fold::hash_name(arguments.name, fold::seed());
     let mut flags = 0;
@@ -113,47 +118,48 @@ fn try_failed<const CALL: u32>(
         count(Counter::NameTruncated);
         flags |= flag::NAME_TRUNCATED;
     }
-    let root = path::root().unwrap_or_default();
+    let root = path::root();
     let (resolution, base) = path::base(arguments.dirfd, name.first);
     if root.dentry != setting!(own_root_dentry) {
         flags |= flag::OTHER_ROOT;
     }
 
+    // Each is one of few constants, which the verifier would follow one by one.
+    flags = forget(flags.into(), time_ns) as u32;
+    let resolution = forget(resolution.into(), time_ns) as u8;
+    let root = root.forget(time_ns);
+    let base = base.forget(time_ns);
+
     let uid = helpers::bpf_get_current_uid_gid() as u32;
     // SAFETY: the helper has no precondition.
     let cgroup = unsafe { generated::bpf_get_current_cgroup_id() };
-    let at = base.unwrap_or_default();
     let mut state = mix(name.state, u64::from(errno) << 40 | u64::from(sapi) << 32 | u64::from(uid));
     state = mix(state, arguments.open_flags);
     state = mix(state, cgroup);
     state = mix(state, root.dentry);
-    state = mix(state, at.dentry ^ at.mount.rotate_left(7));
+    state = mix(state, base.dentry ^ base.mount.rotate_left(7));
     let key = FoldKey { lo: state[0], hi: state[1] };
 
     match fold::sight(&key, time_ns) {
         Sighting::Folded => {}
         Sighting::Grown { count } => emit::growth(time_ns, key, count),
-        Sighting::New { count, fold } => {
-            let flags = if fold.is_none() { flags | flag::UNFOLDED } else { flags };
+        Sighting::New { count, folded } => {
+            let flags = if folded { flags } else { flags | flag::UNFOLDED };
             let open = emit::Open {
                 time_ns,
                 key,
-                count,
+                count: forget(count, time_ns),
                 errno,
-                flags,
+                flags: forget(flags.into(), time_ns) as u32,
                 arguments,
                 name_len: name.len,
                 resolution,
                 sapi,
-                syscall: CALL,
                 base,
                 root,
             };
             if emit::open(&open) {
-                if let Some(fold) = fold {
-                    // SAFETY: the pointer is of this run.
-                    unsafe { fold::mark(fold, time_ns) };
-                }
+                fold::mark(&key, time_ns);
                 debug!(ctx, "first sighting, errno {}", errno);
             }
         }

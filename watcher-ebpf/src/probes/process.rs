@@ -20,7 +20,7 @@ use crate::{
     emit::{self, count},
     maps::WATCHED,
     settings::{self, setting},
-    task::{self, kernel},
+    task::{self, field},
 };
 
 #[raw_tracepoint(tracepoint = "sched_process_fork")]
@@ -30,15 +30,10 @@ pub fn process_fork(ctx: RawTracePointContext) -> i32 {
     let Some(entry) = (unsafe { WATCHED.get(parent) }) else { return 0 };
     let inherited = Watched { flags: entry.flags & !(watched::MAIN | watched::BY_PID), ..*entry };
     let child: u64 = ctx.arg(1);
-    match kernel::<u32>(child + u64::from(setting!(offsets.task_tgid))) {
-        // A thread: its process has an entry.
-        Some(child) if child == parent => {}
-        Some(child) => {
-            if WATCHED.insert(child, inherited, 0).is_err() {
-                count(Counter::WatchedFull);
-            }
-        }
-        None => count(Counter::WatchedFull),
+    let child: u32 = field!(child, task_tgid);
+    // A thread: its process has an entry.
+    if child != parent && WATCHED.insert(child, inherited, 0).is_err() {
+        count(Counter::WatchedFull);
     }
     0
 }
@@ -76,14 +71,14 @@ pub fn process_exit(ctx: RawTracePointContext) -> i32 {
     let Watched { flags, sapi } = *entry;
     let task: u64 = ctx.arg(0);
     // The tracepoint runs for each thread, after `signal->live` has gone down (kernel/exit.c): 0 for the last one.
-    let live = kernel::<u64>(task + u64::from(setting!(offsets.task_signal)))
-        .and_then(|signal| kernel::<i32>(signal + u64::from(setting!(offsets.signal_live))));
-    if live.is_some_and(|live| live > 0) {
+    let signal: u64 = field!(task, task_signal);
+    let live: i32 = field!(signal, signal_live);
+    if live > 0 {
         return 0;
     }
     let _ = WATCHED.remove(pid);
     if flags & watched::MAIN != 0 {
-        let status = kernel(task + u64::from(setting!(offsets.task_exit_code))).unwrap_or(0);
+        let status = field!(task, task_exit_code);
         emit::process(&record(change::EXIT, pid, status, sapi));
     }
     0
