@@ -26,6 +26,7 @@ pub fn trials() -> Vec<Trial> {
         trial("cli::recordings_that_cannot_be_replayed", &[], recordings_that_cannot_be_replayed),
         trial("cli::no_privileges_is_a_host_that_cannot", &[Need::Root, Need::Sensor], no_privileges),
         trial("cli::duration_ends_by_itself", &[Need::Root, Need::Sensor], duration_ends_by_itself),
+        trial("cli::an_idle_sensor_counts_nothing", &[Need::Root, Need::Sensor], an_idle_sensor_counts_nothing),
         trial("cli::signals_drain_and_end", &LIVE, signals_drain_and_end),
         trial("cli::a_recording_replays_to_the_same_lines", &LIVE, a_recording_replays_to_the_same_lines),
         trial("cli::sigkill_leaves_nothing_attached", &LIVE, sigkill_leaves_nothing_attached),
@@ -103,6 +104,22 @@ fn duration_ends_by_itself() -> Result<()> {
     ensure!(output.status.code() == Some(0), "it ended with {}: {log}", output.status);
     ensure!(log.contains("watching"), "the log does not say when it watches: {log}");
     ensure!((1.0..4.0).contains(&took.as_secs_f64()), "one second took {took:?}");
+    Ok(())
+}
+
+/// What the sensor does to prove itself at start must not show up in what it counts, least of all as loss.
+fn an_idle_sensor_counts_nothing() -> Result<()> {
+    let args = ["run", "--no-store", "--format", "json", "--events", "--duration", "2", "--comm", "watcher-it-none"];
+    let output = watcher(&args)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    for line in text.lines() {
+        let json: serde_json::Value = serde_json::from_str(line)?;
+        ensure!(json["schema"] == "watcher.status.v1", "an idle sensor reports {line}");
+        ensure!(json["state"] != "degraded", "an idle sensor is degraded: {line}");
+        for key in ["lost", "failed_opens", "not_shown"] {
+            ensure!(json[key].as_object().is_some_and(serde_json::Map::is_empty), "{key} is not empty: {line}");
+        }
+    }
     Ok(())
 }
 
