@@ -10,7 +10,7 @@ pub const MAX_ERRNO: i32 = 4095;
 #[inline(always)]
 pub fn failed_errno(ret: u64) -> Option<u32> {
     let ret = ret as i32;
-    if ret < 0 && ret >= -MAX_ERRNO { Some(-ret as u32) } else { None }
+    if (-MAX_ERRNO..0).contains(&ret) { Some(-ret as u32) } else { None }
 }
 
 /// Whether a process name (16 bytes as two words) is the pattern's.

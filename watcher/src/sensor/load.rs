@@ -211,8 +211,7 @@ pub fn reason(what: &str, error: &dyn std::error::Error) -> String {
         let line = line
             .lines()
             .map(str::trim)
-            .filter(|line| !line.is_empty() && !line.starts_with("processed "))
-            .next_back()
+            .rfind(|line| !line.is_empty() && !line.starts_with("processed "))
             .unwrap_or_default();
         if !line.is_empty() && !text.ends_with(line) {
             text.push_str(": ");
