@@ -2,7 +2,8 @@
 //!
 //! Every trial is named `module::case`. What a machine cannot run is listed as ignored with the reason as its kind.
 //! The modules, from the ground up: [`ground`] proves the servers, [`cli`] the command line, [`paths`] hostile names,
-//! [`incident`] the outage that started the project.
+//! [`incident`] the outage that started the project, [`life`] whole lives of servers, [`promises`] the figures, and
+//! [`forms`] every form in which a file can be missing.
 
 #![deny(clippy::undocumented_unsafe_blocks)]
 
@@ -17,6 +18,7 @@ mod needs;
 mod opener;
 mod paths;
 mod process;
+mod promises;
 mod sensor;
 mod servers;
 
@@ -32,11 +34,18 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // The trials mostly wait for servers, not for a processor.
     arguments.test_threads.get_or_insert(4);
-    let trials =
-        [ground::trials(), cli::trials(), paths::trials(), incident::trials(), life::trials(), forms::trials()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let trials = [
+        ground::trials(),
+        cli::trials(),
+        paths::trials(),
+        incident::trials(),
+        life::trials(),
+        promises::trials(),
+        forms::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     kept::shutdown();
     conclusion.exit_code()

@@ -36,6 +36,9 @@ fn open_once(arguments: Vec<OsString>) -> Result<i32> {
     let name = CString::new(name.into_vec())?;
     std::io::stdin().read_to_end(&mut Vec::new())?;
     let flags = OFlags::RDONLY;
+    if mode == "burst" {
+        return burst(&directory, name.to_str()?);
+    }
     let result = match mode.to_str() {
         Some("absolute") => openat(CWD, name.as_c_str(), flags, Mode::empty()),
         Some("cwd") => {
@@ -68,4 +71,23 @@ fn open_once(arguments: Vec<OsString>) -> Result<i32> {
         Ok(_) => bail!("the open succeeds, which no trial wants"),
         Err(errno) => Ok(errno.raw_os_error()),
     }
+}
+
+/// Many failing opens: `words` are their number, the number of files, and milliseconds between two.
+fn burst(directory: &OsString, words: &str) -> Result<i32> {
+    let numbers = words.split(' ').map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+    let [opens, files, pause] = numbers[..] else { bail!("the burst wants three numbers, not {words:?}") };
+    std::env::set_current_dir(directory)?;
+    let names: Vec<CString> = (0..files).map(|n| CString::new(format!("{n}.php"))).collect::<Result<_, _>>()?;
+    let mut last = 0;
+    for name in names.iter().cycle().take(usize::try_from(opens)?) {
+        match openat(CWD, name.as_c_str(), OFlags::RDONLY, Mode::empty()) {
+            Ok(_) => bail!("{name:?} is there, which no trial wants"),
+            Err(errno) => last = errno.raw_os_error(),
+        }
+        if pause > 0 {
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+        }
+    }
+    Ok(last)
 }
