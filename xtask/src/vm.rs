@@ -29,6 +29,7 @@ use crate::kernels::{self, Arch};
 
 /// Each guest has two processors in software: more guests at a time than this only make each other late.
 const AT_A_TIME: usize = 2;
+const BOOTS_AGAIN: usize = 2;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -157,7 +158,19 @@ fn guest(args: &Args, kernel: &kernels::Kernel, image: PathBuf, log_dir: PathBuf
     if let Some(rung) = &args.rung {
         machine.command_line.push(format!("WATCHER_TEST_RUNG={rung}"));
     }
-    match machine.boot() {
+    // Processors emulated in parallel now and then trip over code that the kernel patches while it boots; what
+    // ends before init says anything has tested nothing, so it may begin again.
+    let mut boot = machine.boot();
+    for _ in 0..BOOTS_AGAIN {
+        match &boot {
+            Ok(outcome) if outcome.failure.is_some() && outcome.results.is_empty() => {
+                eprintln!("{} did not get to its init; booting it again", kernel.release);
+                boot = machine.boot();
+            }
+            _ => break,
+        }
+    }
+    match boot {
         Ok(outcome) => {
             let mut rows = report::rows(&kernel.release, &outcome.results);
             if let Some(failure) = outcome.failure {
