@@ -13,6 +13,13 @@ pub fn failed_errno(ret: u64) -> Option<u32> {
     if (-MAX_ERRNO..0).contains(&ret) { Some(-ret as u32) } else { None }
 }
 
+/// Whether an errno never leaves the kernel: an open that a signal interrupted, and that is begun again or becomes
+/// EINTR (ERESTARTSYS to ERESTART_RESTARTBLOCK, include/linux/errno.h). The hooks see the result before that.
+#[inline(always)]
+pub fn restarts(errno: u32) -> bool {
+    matches!(errno, 512..=516)
+}
+
 /// Whether a process name (16 bytes as two words) is the pattern's.
 #[inline(always)]
 pub fn name_matches(comm: [u64; 2], pattern: &NamePattern) -> bool {
@@ -75,6 +82,12 @@ mod tests {
         // An int return leaves the upper half undefined.
         assert_eq!(failed_errno(0x1234_5678_ffff_fffe), Some(2));
         assert_eq!(failed_errno(i32::MIN as u32 as u64), None);
+    }
+
+    #[test]
+    fn a_restart_is_no_failure() {
+        assert!(restarts(512) && restarts(516));
+        assert!(!restarts(2) && !restarts(133) && !restarts(517));
     }
 
     #[test]

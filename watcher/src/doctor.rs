@@ -80,7 +80,7 @@ const CAP_SYS_ADMIN: u32 = 21;
 fn privileges(system: &System) -> Check {
     let check = |state, detail| Check { name: "privileges", state, detail };
     let Some(held) = system.capabilities() else {
-        return check(CheckState::Unseen, "/proc does not tell this process's capabilities".to_owned());
+        return check(CheckState::Unseen, "the capabilities of this process cannot be read".to_owned());
     };
     let has = |bit: u32| held & (1 << bit) != 0;
     let covered = |bit: u32| has(bit) || (has(CAP_SYS_ADMIN) && bit >= 38);

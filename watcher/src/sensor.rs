@@ -111,6 +111,8 @@ pub struct Sensor {
     own: health::SelfCheck,
     /// Records of others that arrived during the self-check.
     backlog: VecDeque<Vec<u8>>,
+    /// The last drain ended before the ring was empty.
+    more: bool,
     /// Count and time of the last growth that a sweep saw, by key.
     swept: HashMap<FoldKey, (u64, Instant)>,
     ebpf: Ebpf,
@@ -127,7 +129,7 @@ impl Sensor {
         let mut ebpf = load::object(&kernel_config, config.ring_bytes, config.verbose_bpf)?;
         let mut ring = RingBuf::try_from(take(&mut ebpf, names::RING)?).map_err(map_error(names::RING))?;
         let mut watched: BpfHashMap<MapData, u32, Watched> = map(&mut ebpf, names::WATCHED)?;
-        let folds: BpfHashMap<MapData, FoldKey, Fold> = map(&mut ebpf, names::FOLDS)?;
+        let mut folds: BpfHashMap<MapData, FoldKey, Fold> = map(&mut ebpf, names::FOLDS)?;
         let counters = PerCpuArray::try_from(take(&mut ebpf, names::COUNTERS)?).map_err(map_error(names::COUNTERS))?;
         let totals = PerCpuArray::try_from(take(&mut ebpf, names::TOTALS)?).map_err(map_error(names::TOTALS))?;
         load::processes(&mut ebpf)?;
@@ -143,6 +145,9 @@ impl Sensor {
         };
         for verdict in &verdicts {
             log::info!("rung {}: {}: {}", verdict.rung, verdict.verdict.name(), verdict.reason);
+        }
+        for key in &own.keys {
+            let _ = folds.remove(key);
         }
         if config.verbose_bpf {
             forward_log(&mut ebpf);
@@ -162,7 +167,20 @@ impl Sensor {
         log::info!("scope: {}", scope::describe(&config.scope));
         let ring = wait_on(ring).map_err(|source| SensorError::Ring { source })?;
         let watched = watched_cell.into_inner();
-        Ok(Self { ring, folds, watched, counters, totals, verdicts, rung, own, backlog, swept: HashMap::new(), ebpf })
+        Ok(Self {
+            ring,
+            folds,
+            watched,
+            counters,
+            totals,
+            verdicts,
+            rung,
+            own,
+            backlog,
+            more: false,
+            swept: HashMap::new(),
+            ebpf,
+        })
     }
 
     /// Tries every rung and takes it back.
@@ -178,7 +196,8 @@ impl Sensor {
 
     /// Waits until there is something to drain.
     pub async fn readable(&mut self) -> io::Result<()> {
-        if !self.backlog.is_empty() {
+        // The kernel wakes only a reader that had emptied the ring.
+        if self.more || !self.backlog.is_empty() {
             return Ok(());
         }
         self.ring.readable_mut().await.map(|mut guard| guard.clear_ready())
@@ -190,13 +209,9 @@ impl Sensor {
             take(&record);
         }
         let ring = self.ring.get_mut();
-        for _ in 0..most {
-            match ring.next() {
-                Some(record) => take(&record),
-                None => return false,
-            }
-        }
-        true
+        let taken = std::iter::from_fn(|| ring.next().map(|record| take(&record))).take(most).count();
+        self.more = taken == most;
+        self.more
     }
 
     /// Looks through the fold table for counts that no record has told yet, and evicts keys that rest where the table
@@ -233,7 +248,7 @@ impl Sensor {
 
     /// The kernel side's counters at this moment.
     pub fn counters(&self) -> Counters {
-        health::read(&self.counters, &self.totals, self.own)
+        health::read(&self.counters, &self.totals, &self.own)
     }
 
     /// What became of each rung.

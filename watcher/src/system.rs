@@ -3,6 +3,7 @@
 
 mod clock;
 pub mod kernel;
+pub mod memory;
 mod servers;
 
 use std::{

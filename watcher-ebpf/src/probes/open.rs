@@ -26,7 +26,7 @@ use aya_log_ebpf::debug;
 use watcher_ebpf::{
     config::{CGROUPS_MAX, sapi, scope},
     event::{FoldKey, PATH_MAX, flag},
-    filter::{failed_errno, mix},
+    filter::{failed_errno, mix, restarts},
     stats::Counter,
 };
 
@@ -86,7 +86,7 @@ enum Loss {
 /// Takes a finished open: did it fail, is it in scope; then hands on. Always 0: nothing looks at the result.
 #[inline(always)]
 fn failed(ctx: &impl EbpfContext, ret: u64, registers: impl FnOnce() -> Option<u64>) -> i32 {
-    let Some(errno) = failed_errno(ret) else { return 0 };
+    let Some(errno) = failed_errno(ret).filter(|&errno| !restarts(errno)) else { return 0 };
     let Some(sapi) = sapi_in_scope() else { return 0 };
     count(Counter::Seen);
     count_total(u32::from(sapi), errno);

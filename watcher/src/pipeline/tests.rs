@@ -65,8 +65,11 @@ impl Bench {
     }
 
     fn last_status(&self) -> &Status {
-        let status = |output| if let &Output::Status(ref status) = output { Some(status) } else { None };
-        self.out.iter().rev().find_map(status).expect("a status")
+        let mut statuses = self.out.iter().rev().filter_map(|output| match output {
+            Output::Status(status) => Some(status),
+            _ => None,
+        });
+        statuses.next().expect("a status")
     }
 }
 

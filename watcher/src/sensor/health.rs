@@ -3,6 +3,7 @@
 use aya::maps::{MapData, PerCpuArray};
 use watcher_ebpf::{
     config::sapi,
+    event::FoldKey,
     stats::{COUNTERS_LEN, Counter, ERRNO_SLOTS, TOTALS_LEN},
 };
 
@@ -22,16 +23,18 @@ pub struct Counters {
 }
 
 /// What the self-check added; it is not the host's doing.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct SelfCheck {
     pub opens: u64,
     pub errno: u32,
+    /// Its places in the fold table, which are given back.
+    pub keys: Vec<FoldKey>,
 }
 
 pub(super) fn read(
     counters: &PerCpuArray<MapData, u64>,
     totals: &PerCpuArray<MapData, u64>,
-    own: SelfCheck,
+    own: &SelfCheck,
 ) -> Counters {
     let mut out = Counters::default();
     for index in 0..COUNTERS_LEN {

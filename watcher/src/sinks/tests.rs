@@ -36,7 +36,7 @@ impl Write for Narrow {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         // Every other call is interrupted, as by a signal.
-        if got.len() % 2 == 1 && bytes.len() % 3 == 0 {
+        if got.len() % 2 == 1 && bytes.len().is_multiple_of(3) {
             got.push(bytes[0]);
             return Ok(1);
         }
