@@ -68,6 +68,7 @@ pub fn run(config: &Config, writer: Option<Writer>, sink: Box<dyn Sink + Send>) 
         let sensor = Sensor::start(&config.sensor).map_err(DaemonError::Start)?;
         let mut daemon = Daemon::new(config, sensor, writer, Queue::start(sink));
         daemon.start()?;
+        crate::system::memory::release_unused();
         let done = daemon.watch(&mut stop).await;
         let ended = daemon.end(done).await;
         match ended {
