@@ -41,6 +41,7 @@ impl Phase {
             let ended = shell::watch(&mut command, |line| tally.read(line));
             tally.end_command(&shell::text(&command), ended);
         }
+        tally.skips.iter_mut().for_each(|name| *name = format!("{}: {name}", self.name()));
         tally.seconds = start.elapsed().as_secs_f64();
         tally
     }
