@@ -124,13 +124,16 @@ pub unsafe fn walk(to: *mut u8, from: Location, root: Location) -> (u32, u32) {
             end = flag::BASE_UNREACHABLE;
             break;
         }
-        if len > (BASE_BYTES - COMPONENT_MAX) as u64 {
+        let name: u64 = field!(at.dentry, dentry_name);
+        // Compared after the last call before its use, in a register of its own: kernels up to 6.1 forget what a
+        // comparison has shown about a value that is on the stack meanwhile.
+        let offset = in_register(len);
+        if offset > (BASE_BYTES - COMPONENT_MAX) as u64 {
             break;
         }
-        let name: u64 = field!(at.dentry, dentry_name);
-        // SAFETY: len is at most BASE_BYTES - COMPONENT_MAX, so COMPONENT_MAX bytes from there are in bounds.
+        // SAFETY: offset is at most BASE_BYTES - COMPONENT_MAX, so COMPONENT_MAX bytes from there are in bounds.
         let n = unsafe {
-            generated::bpf_probe_read_kernel_str(to.add(len as usize).cast(), COMPONENT_MAX as u32, name as *const _)
+            generated::bpf_probe_read_kernel_str(to.add(offset as usize).cast(), COMPONENT_MAX as u32, name as *const _)
         };
         if n <= 0 || n > COMPONENT_MAX as i64 {
             end = flag::BASE_UNREADABLE;
@@ -140,6 +143,31 @@ pub unsafe fn walk(to: *mut u8, from: Location, root: Location) -> (u32, u32) {
         at = Location { dentry: parent, ..at }.forget(len);
     }
     (len as u32, forget((flags | end).into(), root.dentry) as u32)
+}
+
+/// The same value, which the compiler takes for another one from here on.
+#[inline(always)]
+fn in_register(value: u64) -> u64 {
+    let mut out = value;
+    // SAFETY: copies a register onto itself. Not `pure`, so it stays behind the calls that stand before it.
+    unsafe { core::arch::asm!("{out} = {out}", out = inout(reg) out, options(nomem, nostack)) };
+    out
+}
+
+/// Offsets into a base; all ones, so that a mask bounds them.
+const OFFSET_MASK: u64 = (BASE_BYTES - COMPONENT_MAX) as u64 - 1;
+const _: () = assert!(OFFSET_MASK & (OFFSET_MASK + 1) == 0);
+
+/// The same offset, bounded where the verifier sees it: older kernels (6.1 among them) forget a comparison of one register
+/// when its copy comes back from the stack, and the compiler would drop a mask that it can prove to be idle.
+#[inline(always)]
+fn bounded(offset: u64) -> u64 {
+    let mut out = offset;
+    // SAFETY: one instruction on a register.
+    unsafe {
+        core::arch::asm!("{out} &= {mask}", out = inout(reg) out, mask = const OFFSET_MASK, options(nomem, nostack, pure));
+    }
+    out
 }
 
 /// `d_unhashed` of include/linux/dcache.h, which `d_path` shows as "(deleted)".

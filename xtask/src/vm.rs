@@ -45,6 +45,9 @@ pub struct Args {
     /// Only tests whose name contains this
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Let the sensor log everything, and show its log on the guest's console where it does not start
+    #[arg(short, long)]
+    verbose: bool,
     /// Only this rung
     #[arg(long)]
     rung: Option<String>,
@@ -65,6 +68,7 @@ impl Default for Args {
             refresh: false,
             filter: None,
             rung: None,
+            verbose: false,
             time_limit: 900,
             fetch_only: false,
         }
@@ -154,6 +158,9 @@ fn guest(args: &Args, kernel: &kernels::Kernel, image: PathBuf, log_dir: PathBuf
     machine.command_line.push(format!("WATCHER_TEST_SERIES={}", kernel.real_series()));
     if let Some(filter) = &args.filter {
         machine.command_line.push(format!("WATCHER_TEST_FILTER={filter}"));
+    }
+    if args.verbose {
+        machine.command_line.push("WATCHER_TEST_VERBOSE=1".to_owned());
     }
     if let Some(rung) = &args.rung {
         machine.command_line.push(format!("WATCHER_TEST_RUNG={rung}"));

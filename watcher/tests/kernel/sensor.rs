@@ -65,7 +65,12 @@ impl Sensor {
         });
         match watching {
             Ok(line) => sensor.watching = line,
-            Err(error) => return Err(error.context(format!("the sensor did not start on rung {rung}"))),
+            Err(error) => {
+                if verbose() {
+                    eprintln!("{}", fs::read_to_string(log).unwrap_or_default());
+                }
+                return Err(error.context(format!("the sensor did not start on rung {rung}")));
+            }
         }
         Ok(sensor)
     }
@@ -74,6 +79,7 @@ impl Sensor {
         let mut process = Command::new(binary())
             .args(["run", "--rung", rung, "--format", "json", "--events", "--no-store"])
             .args(arguments)
+            .args(verbose().then_some("-vv"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::create(log).with_context(|| format!("cannot create {}", log.display()))?)
@@ -195,6 +201,11 @@ impl Drop for Sensor {
             let _ = self.process.wait();
         }
     }
+}
+
+/// For a person who looks into a rung that does not start: the sensor's whole log, the verifier's included.
+fn verbose() -> bool {
+    std::env::var_os("WATCHER_TEST_VERBOSE").is_some()
 }
 
 fn tail(log: &Path) -> String {
