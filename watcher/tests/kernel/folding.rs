@@ -57,19 +57,46 @@ fn counts(lines: &[Value]) -> HashMap<String, u64> {
     counts
 }
 
+/// Runs of the sensor's programs that the kernel itself left out. A program that is preempted keeps its own next run
+/// on that processor from starting (`prog->active`, kernel/bpf/trampoline.c; `bpf_prog_active` on the other rungs),
+/// which happens on preemptible kernels under a flood. The kernel counts them, so they are a known loss.
+fn missed_runs(sensor: &Sensor) -> anyhow::Result<u64> {
+    let mut missed = 0;
+    for entry in std::fs::read_dir(format!("/proc/{}/fdinfo", sensor.pid()))?.flatten() {
+        let text = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        let count = text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse::<u64>().ok());
+        missed += count.unwrap_or(0);
+    }
+    Ok(missed)
+}
+
+/// Exact, but for what the kernel says that it left out.
+fn complete(total: u64, missed: u64) -> anyhow::Result<()> {
+    let opens = OPENS as u64;
+    ensure!(total <= opens, "{total} opens were counted, of {opens}");
+    ensure!(
+        total + missed >= opens,
+        "{total} of {opens} opens were counted, and the kernel left out no more than {missed} runs"
+    );
+    Ok(())
+}
+
 /// A name of its own, so that the flood does not fall on the sensor that all tests share.
 const FLOODING: &str = "koflood";
 
 fn exact(context: &Context<'_>, files: usize) -> anyhow::Result<()> {
     let sensor = context.own_sensor(&["--comm", FLOODING])?;
     context.opener_as(FLOODING, &[&files.to_string()])?.finish()?;
+    let missed = missed_runs(&sensor)?;
     let lines = sensor.stop()?;
     let counts = counts(&lines);
     let total: u64 = counts.values().sum();
     ensure!(counts.len() == files, "{} of {files} paths were reported, with {total} opens", counts.len());
-    ensure!(total == OPENS as u64, "the counts sum up to {total}, not {OPENS}");
+    complete(total, missed)?;
     for (path, count) in &counts {
-        ensure!(*count == (OPENS / files) as u64, "{path} was counted {count} times, not {}", OPENS / files);
+        let expected = (OPENS / files) as u64;
+        ensure!(*count <= expected, "{path} was counted {count} times, not {expected}");
+        ensure!(*count == expected || missed > 0, "{path} was counted {count} times, not {expected}");
     }
     // Folded means that the lines are few: one sighting a path, and now and then a growing count.
     let events = lines.iter().filter(|line| line["schema"] == "watcher.event.v1").count();
@@ -127,11 +154,11 @@ fn ring_full(context: &Context<'_>) -> anyhow::Result<()> {
     stopped(&sensor, libc::SIGSTOP)?;
     context.opener_as(FLOODING, &["1000"])?.finish()?;
     stopped(&sensor, libc::SIGCONT)?;
+    let missed = missed_runs(&sensor)?;
     let lines = sensor.stop()?;
     let statuses: Vec<&Value> = lines.iter().filter(|line| line["schema"] == "watcher.status.v1").collect();
     let last = statuses.last().context("no status line")?;
-    let total = last["failed_opens"]["ENOENT"].as_u64();
-    ensure!(total == Some(OPENS as u64), "the total is {total:?}, not {OPENS}: {last}");
+    complete(last["failed_opens"]["ENOENT"].as_u64().context("the status has no total")?, missed)?;
     let lost = statuses
         .iter()
         .any(|status| status["lost"].as_object().into_iter().flatten().any(|(_, count)| count.as_u64() > Some(0)));
