@@ -66,3 +66,24 @@ fn replay(reader: &mut Reader, mut pipeline: Pipeline, sink: &mut dyn Sink) -> R
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::{pipeline::PipelineConfig, sinks::Json};
+
+    /// A stream from a real run (a script with a silenced, a plain and a fatal include of nothing, three times) prints
+    /// what it printed then. A recording that can no longer be read is a broken promise: keep the old decoder.
+    #[test]
+    fn an_old_recording_replays_to_the_same_bytes() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/recordings");
+        let mut reader = Reader::open(&directory.join("missing-include.watch")).expect("readable for ever");
+        let mut printed = Vec::new();
+        let pipeline = Pipeline::new(PipelineConfig { events: true, ..PipelineConfig::default() });
+        replay(&mut reader, pipeline, &mut Json::new(&mut printed)).expect("replayed");
+        let expect = include_str!("../../tests/fixtures/recordings/missing-include.jsonl");
+        assert_eq!(String::from_utf8(printed).expect("text"), expect);
+    }
+}
