@@ -154,22 +154,6 @@ fn in_register(value: u64) -> u64 {
     out
 }
 
-/// Offsets into a base; all ones, so that a mask bounds them.
-const OFFSET_MASK: u64 = (BASE_BYTES - COMPONENT_MAX) as u64 - 1;
-const _: () = assert!(OFFSET_MASK & (OFFSET_MASK + 1) == 0);
-
-/// The same offset, bounded where the verifier sees it: older kernels (6.1 among them) forget a comparison of one register
-/// when its copy comes back from the stack, and the compiler would drop a mask that it can prove to be idle.
-#[inline(always)]
-fn bounded(offset: u64) -> u64 {
-    let mut out = offset;
-    // SAFETY: one instruction on a register.
-    unsafe {
-        core::arch::asm!("{out} &= {mask}", out = inout(reg) out, mask = const OFFSET_MASK, options(nomem, nostack, pure));
-    }
-    out
-}
-
 /// `d_unhashed` of include/linux/dcache.h, which `d_path` shows as "(deleted)".
 #[inline(always)]
 fn deleted(dentry: u64) -> bool {
