@@ -30,6 +30,8 @@ use watcher_ebpf::{
     names,
 };
 
+use crate::system::kernel;
+
 pub use health::Counters;
 pub use plan::{Rung, RungChoice, RungVerdict, Verdict};
 pub use scope::Scope;
@@ -248,7 +250,17 @@ impl Sensor {
 
     /// The kernel side's counters at this moment.
     pub fn counters(&self) -> Counters {
-        health::read(&self.counters, &self.totals, &self.own)
+        let mut counters = health::read(&self.counters, &self.totals, &self.own);
+        counters.lost.push(("missed_runs", self.missed_runs()));
+        counters
+    }
+
+    /// Runs that the kernel left out. A program that is preempted keeps its next run on that processor from starting
+    /// (`prog->active`, kernel/bpf/trampoline.c; `bpf_prog_active` on the other rungs): on a preemptible kernel under
+    /// a flood these opens are in no total.
+    fn missed_runs(&self) -> u64 {
+        let fds = self.ebpf.programs().filter_map(|(_, program)| program.fd().ok());
+        fds.filter_map(|fd| kernel::missed_runs(fd.as_fd().as_raw_fd())).sum()
     }
 
     /// What became of each rung.
@@ -264,11 +276,6 @@ impl Sensor {
     /// Number of watched processes.
     pub fn watched(&self) -> usize {
         self.watched.keys().filter(Result::is_ok).count()
-    }
-
-    /// Names of the programs that are loaded, with their descriptors, for cost accounting.
-    pub fn programs(&self) -> Vec<String> {
-        self.ebpf.programs().filter(|(_, program)| program.fd().is_ok()).map(|(name, _)| name.to_owned()).collect()
     }
 }
 
@@ -296,7 +303,7 @@ fn kernel_config(config: &SensorConfig) -> Result<Config, SensorError> {
     // page_64_types.h); the self-check proves it.
     out.thread_size_bytes = 16_384;
     out.own_pid = std::process::id();
-    out.seed = crate::system::kernel::random_words().map_err(|source| SensorError::Seed { source })?;
+    out.seed = kernel::random_words().map_err(|source| SensorError::Seed { source })?;
     config.scope.configure(&mut out)?;
     Ok(out)
 }

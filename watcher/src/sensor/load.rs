@@ -207,12 +207,8 @@ pub fn reason(what: &str, error: &dyn std::error::Error) -> String {
     let mut text = format!("cannot {what}");
     let mut cause = Some(error);
     while let Some(error) = cause {
-        let line = error.to_string();
-        let line = line
-            .lines()
-            .map(str::trim)
-            .rfind(|line| !line.is_empty() && !line.starts_with("processed "))
-            .unwrap_or_default();
+        let text_of = error.to_string();
+        let line = text_of.lines().map(str::trim).rfind(|line| is_telling(line)).unwrap_or_default();
         if !line.is_empty() && !text.ends_with(line) {
             text.push_str(": ");
             text.push_str(line);
@@ -220,4 +216,10 @@ pub fn reason(what: &str, error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// Whether a line tells why; a verifier's log ends with what it spent.
+fn is_telling(line: &str) -> bool {
+    let accounts = ["processed ", "stack depth ", "verification time ", "max_states_per_insn "];
+    !line.is_empty() && !accounts.iter().any(|account| line.starts_with(account))
 }

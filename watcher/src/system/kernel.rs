@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::ffi::OsStrExt,
+    os::{fd::RawFd, unix::ffi::OsStrExt},
     path::{Path, PathBuf},
 };
 
@@ -78,6 +78,13 @@ pub fn tracefs() -> io::Result<PathBuf> {
         return Ok(usual.to_owned());
     }
     Err(io::Error::other("tracefs has no events/syscalls: the kernel needs CONFIG_FTRACE_SYSCALLS"))
+}
+
+/// Runs that the kernel left out of the program behind one of this process's descriptors; `None` where it does not
+/// count them (before 5.12).
+pub fn missed_runs(program: RawFd) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{program}")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("recursion_misses:")?.trim().parse().ok())
 }
 
 /// Whether the kernel takes kprobes through perf events.
