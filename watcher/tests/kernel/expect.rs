@@ -21,8 +21,10 @@ const ABSENT: &[(&str, &str, &str, &str)] = &[(
 )];
 
 /// Kernel series, rung or "*", test, reason.
-const SKIPPED: &[(&str, &str, &str, &str)] =
-    &[("5.10", "*", "errnos::eagain", "openat2 knows RESOLVE_CACHED since 5.12")];
+const SKIPPED: &[(&str, &str, &str, &str)] = &[
+    ("5.10", "*", "errnos::eagain", "openat2 knows RESOLVE_CACHED since 5.12"),
+    ("5.10", "*", "scopes::cgroup", "this kernel offers bpf_get_current_ancestor_cgroup_id to no tracing program"),
+];
 
 pub fn rung(series: &str, rung: &str) -> Rung {
     ABSENT
