@@ -24,7 +24,13 @@ const ABSENT: &[(&str, &str, &str, &str)] = &[(
 const SKIPPED: &[(&str, &str, &str, &str)] = &[
     ("5.10", "*", "errnos::eagain", "openat2 knows RESOLVE_CACHED since 5.12"),
     ("5.10", "*", "scopes::cgroup", "this kernel offers bpf_get_current_ancestor_cgroup_id to no tracing program"),
+    ("5.10", "kprobe", "folding::one_file", UNCOUNTED),
+    ("5.10", "kprobe", "folding::thousand_files", UNCOUNTED),
+    ("5.10", "kprobe", "folding::ring_full", UNCOUNTED),
 ];
+
+/// Measured: 36 to 46 of 100 opens under a flood. fexit comes first on this kernel and loses none.
+const UNCOUNTED: &str = "under a flood this kernel leaves out runs of return probes and counts none of them";
 
 pub fn rung(series: &str, rung: &str) -> Rung {
     ABSENT

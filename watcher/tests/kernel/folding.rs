@@ -60,7 +60,7 @@ fn counts(lines: &[Value]) -> HashMap<String, u64> {
 /// Runs of the sensor's programs that the kernel itself left out. A program that is preempted keeps its own next run
 /// on that processor from starting (`prog->active`, kernel/bpf/trampoline.c; `bpf_prog_active` on the other rungs),
 /// which happens on preemptible kernels under a flood. The kernel counts them, so they are a known loss.
-fn missed_runs(sensor: &Sensor) -> anyhow::Result<u64> {
+pub fn missed_runs(sensor: &Sensor) -> anyhow::Result<u64> {
     let mut missed = 0;
     for entry in std::fs::read_dir(format!("/proc/{}/fdinfo", sensor.pid()))?.flatten() {
         let text = std::fs::read_to_string(entry.path()).unwrap_or_default();

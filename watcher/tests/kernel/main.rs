@@ -79,13 +79,19 @@ enum Outcome {
     Skipped(String),
 }
 
+/// Runs a test; once more where it failed while the kernel left out runs of the sensor's programs. Those opens are a
+/// loss that the sensor reports (`missed_runs`), not one that a test of a single open can hold against it.
 fn run(rung: &Rung<'_>, test: &'static Test) -> (Outcome, Duration) {
     let started = Instant::now();
-    let outcome = match rung.context(test.name).and_then(|context| (test.run)(&context)) {
-        Ok(()) => Outcome::Passed,
-        Err(error) => Outcome::Failed(format!("{error:#}")),
-    };
-    (outcome, started.elapsed())
+    let mut again = true;
+    loop {
+        let before = rung.missed_runs();
+        match rung.context(test.name).and_then(|context| (test.run)(&context)) {
+            Ok(()) => return (Outcome::Passed, started.elapsed()),
+            Err(_) if again && rung.missed_runs() > before => again = false,
+            Err(error) => return (Outcome::Failed(format!("{error:#}")), started.elapsed()),
+        }
+    }
 }
 
 /// The kernel gives init the command line's KEY=value words as its environment.

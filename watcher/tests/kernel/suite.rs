@@ -81,6 +81,11 @@ impl<'a> Rung<'a> {
         Ok(Self { name, scratch, watched, sensor: RefCell::new(sensor), openers: Cell::new(0) })
     }
 
+    /// Runs that the kernel left out of this rung's sensor so far; 0 where it does not count them.
+    pub fn missed_runs(&self) -> u64 {
+        crate::folding::missed_runs(&self.sensor.borrow()).unwrap_or(0)
+    }
+
     pub fn context(&'a self, test: &'static str) -> anyhow::Result<Context<'a>> {
         let dir = self.scratch.join(test.replace("::", "-"));
         fs::create_dir_all(&dir)?;
