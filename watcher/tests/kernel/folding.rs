@@ -81,12 +81,15 @@ fn complete(total: u64, missed: u64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A name of its own, so that the flood does not fall on the sensor that all tests share.
-const FLOODING: &str = "koflood";
+/// A name of its own, so that the flood does not fall on the sensor that all tests share, nor on those of another run
+/// on the same machine.
+fn flooding() -> String {
+    format!("kf{}", std::process::id())
+}
 
 fn exact(context: &Context<'_>, files: usize) -> anyhow::Result<()> {
-    let sensor = context.own_sensor(&["--comm", FLOODING])?;
-    context.opener_as(FLOODING, &[&files.to_string()])?.finish()?;
+    let sensor = context.own_sensor(&["--comm", &flooding()])?;
+    context.opener_as(&flooding(), &[&files.to_string()])?.finish()?;
     let missed = missed_runs(&sensor)?;
     let lines = sensor.stop()?;
     let counts = counts(&lines);
@@ -150,9 +153,9 @@ fn ring_full(context: &Context<'_>) -> anyhow::Result<()> {
     let config = context.dir.join("config.toml");
     std::fs::write(&config, "[sensor]\nring_bytes = 32768\n")?;
     let config = config.display().to_string();
-    let sensor = context.own_sensor(&["--config", &config, "--comm", FLOODING])?;
+    let sensor = context.own_sensor(&["--config", &config, "--comm", &flooding()])?;
     stopped(&sensor, libc::SIGSTOP)?;
-    context.opener_as(FLOODING, &["1000"])?.finish()?;
+    context.opener_as(&flooding(), &["1000"])?.finish()?;
     stopped(&sensor, libc::SIGCONT)?;
     let missed = missed_runs(&sensor)?;
     let lines = sensor.stop()?;
